@@ -16,8 +16,9 @@ import pytest
 import sources
 import yaml
 
+from ima.cache.store import locate_store, lock_store
 from ima.data.folder_check import check_data_folder
-from ima.errors import NotebookError
+from ima.errors import CacheLockedError, NotebookError
 from ima.notebook.reachable_code import list_imported_modules
 from ima.notebook.runner import read_notebook_parameters
 
@@ -242,7 +243,7 @@ def making(tmp_path, monkeypatch):
         )
         return (tmp_path / "made.json").read_bytes()
 
-    make.log = log
+    make.log, make.store = log, store
     make.stamp = tmp_path / "made.json"
     return make
 
@@ -258,6 +259,18 @@ def test_a_cache_of_other_code_or_settings_is_made_anew(making):
     assert making(code="b") == first  # other code, same bytes: nothing that reads it runs again
     assert making(samples=4) != first
     assert making.log == [[], [], []]
+
+
+def test_a_cache_that_another_build_writes_is_not_removed(making):
+    first = making()
+    with (
+        lock_store(locate_store(str(making.store))),
+        pytest.raises(CacheLockedError, match="Another process is writing"),
+    ):
+        making(samples=4)
+    assert (making.store / "data").read_text(encoding="utf-8") == "3"
+    # Nor does this build take for its own what the other one goes on with.
+    assert making() == first
 
 
 def test_a_stopped_cache_is_continued_and_leaves_no_stamp(making):

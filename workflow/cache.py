@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sources import digest
 
+from ima.cache.store import locate_store, lock_store
 from ima.errors import ImaError
 from ima.notebook import runner
 
@@ -25,7 +26,10 @@ def make(
     begun = store.with_suffix(".begun")
     settings = json.dumps({"code": code, **parameters}, sort_keys=True)
     if not begun.is_file() or begun.read_text(encoding="utf-8") != settings:
-        shutil.rmtree(store, ignore_errors=True)
+        if store.exists():
+            # Another build may be writing it: its lock refuses this one.
+            with lock_store(locate_store(str(store))):
+                shutil.rmtree(store)
         begun.parent.mkdir(parents=True, exist_ok=True)
         begun.write_text(settings, encoding="utf-8")
     runner.run_notebook(notebook, output=page, parameters=parameters)
