@@ -71,8 +71,11 @@ def read_data_folder(
     if n is not None and not at_most and not 1 <= n <= len(lines):
         held = f"what {path} holds of split {split!r}"
         raise ParameterError(f"samples must be between 1 and {len(lines)}, {held}; got {n}.")
+    # Several questions about one picture read it once.
+    digests: dict[Path, str] = {}
     samples = tuple(
-        make_folder_sample(line, folder=Path(path), where=where) for where, line in lines[:n]
+        make_folder_sample(line, folder=Path(path), where=where, digests=digests)
+        for where, line in lines[:n]
     )
     return SampleSet(name=Path(path).resolve().name, split=split, samples=samples)
 
@@ -311,7 +314,9 @@ def _holds_one_list(content: str) -> bool:
         return False
 
 
-def make_folder_sample(line: SampleRecord, *, folder: Path, where: str) -> Sample:
+def make_folder_sample(
+    line: SampleRecord, *, folder: Path, where: str, digests: dict[Path, str] | None = None
+) -> Sample:
     """Make the sample of a record; its medium is read when it is loaded.
 
     Parameters
@@ -322,6 +327,8 @@ def make_folder_sample(line: SampleRecord, *, folder: Path, where: str) -> Sampl
         Its folder.
     where : str
         File and line, for messages.
+    digests : dict, optional
+        The sha256 of media that were read before, by file; those of others are added.
 
     Raises
     ------
@@ -357,4 +364,7 @@ def make_folder_sample(line: SampleRecord, *, folder: Path, where: str) -> Sampl
     if not file.exists():
         raise SampleError(f"{where}: media {line.media!r} of {line.id!r} is not in {folder}.")
     load = partial(media.read_media, file, line.modality)
-    return replace(sample, media=load, digest=media.hash_media(file))
+    digests = {} if digests is None else digests
+    if file not in digests:
+        digests[file] = media.hash_media(file)
+    return replace(sample, media=load, digest=digests[file])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import soundfile
 from PIL import Image
 from scipy.io import wavfile
 
+from ima.data import media
 from ima.data.folder_check import check_data_folder, filter_data_folder
 from ima.data.folders import read_data_folder, write_data_folder, write_sample_records
 from ima.data.sample_records import make_sample_record, make_sample_schema
@@ -307,3 +309,17 @@ def test_names_of_media_never_meet(tmp_path):
     assert [path.read_bytes() for path in sources] == before
     assert [int(own.load()[0, 0, 0]) for own in read_data_folder(folder)] == [0, 1, 2, 3]
     assert len({path.name.casefold() for path in (folder / "media").iterdir()}) == 4
+
+
+def test_a_picture_of_several_questions_is_read_once(tmp_path, monkeypatch):
+    sample = Sample("0", "image", "qa", "red ?", ("yes",), media=lambda: IMAGE)
+    samples = (sample, replace(sample, id="1", prompt="blue ?"))
+    path = write_data_folder(SampleSet("set", "test", samples), tmp_path / "set")
+    lines = [json.loads(line) for line in (path / "samples.jsonl").read_text().splitlines()]
+    lines[1]["media"] = lines[0]["media"]
+    (path / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    hashed, whole = [], media.hash_media
+    monkeypatch.setattr(media, "hash_media", lambda file: hashed.append(file) or whole(file))
+    first, second = read_data_folder(path)
+    assert len(hashed) == 1
+    assert first.digest == second.digest == whole(hashed[0])
