@@ -13,7 +13,7 @@ from typing import Any
 from ima.data.importers.entries import PublishedFiles, PublishedSample
 from ima.data.importers.registry import register_importer
 from ima.data.media import find_modality, list_media_endings
-from ima.data.samples import MODALITIES, SPLITS
+from ima.data.samples import MODALITIES, SPLITS, Modality
 from ima.data.text_files import iterate_table_rows, parse_json, split_lines
 from ima.errors import SampleError
 
@@ -90,7 +90,7 @@ def read_sidecars(published: PublishedFiles) -> Iterator[PublishedSample]:
             medium = media.get(text.stem, beside / f"{text.stem}.*")
             yield PublishedSample(
                 id=text.stem,
-                modality=find_modality(medium) if medium.exists() else "image",
+                modality=_find_modality(medium),
                 task="caption",
                 references=captions,
                 media=medium,
@@ -194,7 +194,7 @@ def _make_sample(
         raise SampleError(f"{where}: a caption needs a medium; the column file is empty or absent.")
     return PublishedSample(
         id=first.get("id") or str(number),
-        modality=first.get("modality") or ("text" if media is None else find_modality(media)),
+        modality=first.get("modality") or _find_modality(media),
         task=task,
         references=tuple(text for _, row in rows for text in row.get(told, ())),
         media=media,
@@ -203,6 +203,13 @@ def _make_sample(
         content=first.get("content", ""),
         split=first.get("split", ""),
     )
+
+
+def _find_modality(media: Path | None) -> Modality:
+    """Return the modality of a medium; a missing one is reported with the others."""
+    if media is None:
+        return "text"
+    return find_modality(media) if media.exists() else "image"
 
 
 def _find_file(name: str, published: PublishedFiles) -> Path | None:
