@@ -16,7 +16,7 @@ from ima.data.media_limits import require_media_size
 from ima.data.pictures import PICTURE_SUFFIXES, measure_picture, read_picture
 from ima.errors import SampleError
 
-CONTAINER_SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi")
+CONTAINER_SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".gif")
 ARRAY_SUFFIXES = (".npy", ".npz")
 #: Frames taken from a container: those shown at the middles of so many equal spans of its time.
 MAX_CONTAINER_FRAMES = 32
@@ -94,7 +94,7 @@ def read_clip(path: Path) -> npt.NDArray[np.uint8]:
     ----------
     path : Path
         An npy, an npz with one array, a folder of frames, or a container (mp4, mov, webm, mkv,
-        avi). Numbers in the names of frames count as numbers: 2.png comes before 10.png. Of a
+        avi, gif). Numbers in the names of frames count as numbers: 2.png comes before 10.png. Of a
         container, at most :data:`MAX_CONTAINER_FRAMES` frames are taken.
 
     Returns

@@ -118,8 +118,8 @@ def _show(image: Any, name: object) -> npt.NDArray[np.uint8]:
     pages = getattr(image, "n_frames", 1)
     if pages > 1 and image.format not in _FIRST_OF_SEVERAL:
         raise SampleError(
-            f"{name} holds {pages} pictures and not one. Save the one that is meant, or give a "
-            "video: a folder of frames."
+            f"{name} holds {pages} pictures and not one. Save the one that is meant, or give it "
+            "the modality video."
         )
     require_media_size(name, _measure(image))
     upright = ImageOps.exif_transpose(image)

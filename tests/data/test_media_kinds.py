@@ -155,8 +155,11 @@ def test_a_linear_profile_is_applied():
 def test_pictures_that_cannot_be_meant_are_refused(tmp_path):
     frames = [Image.fromarray(PIXELS), Image.fromarray(255 - PIXELS)]
     frames[0].save(tmp_path / "two.gif", save_all=True, append_images=frames[1:])
-    with pytest.raises(SampleError, match=r"two\.gif holds 2 pictures and not one"):
+    with pytest.raises(SampleError, match=r"two\.gif holds 2 pictures and not one.*the modality"):
         read_media(tmp_path / "two.gif", "image")
+    clip = read_media(tmp_path / "two.gif", "video")
+    assert clip.shape[0] == 2
+    assert clip.timing.frames == 2
     with pytest.raises(SampleError, match="holds floats, whose range is not known"):
         convert_picture(Image.fromarray(np.ones((2, 2), np.float32)), name="depth")
     with pytest.raises(SampleError, match="holds greys from 0 to 70000"):
