@@ -2,6 +2,8 @@
 
 A caption of a picture with two objects leaves open which one it names first. A switch is a caption
 that names first the highlighted object, where the plain caption names the other one first.
+
+One module because answers, and the effects that are computed of them, share their arms.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import pandas as pd
 from ima.interventions.highlight_marks import Highlight
 from ima.interventions.highlight_samples import (
     draw_background,
+    find_background,
     find_object_boxes,
     get_world,
     split_objects,
@@ -210,6 +213,53 @@ def answer_highlighted(
     )
 
 
+def answer_with_background(
+    model: FrozenModel,
+    answered: HighlightedAnswers,
+    *,
+    strength: HighlightStrength,
+    batch_size: int = 16,
+    seed: int = 0,
+) -> HighlightedAnswers:
+    """Answer the questions once more with background highlighted, where a picture has any.
+
+    Parameters
+    ----------
+    model : FrozenModel
+        The model that gave the answers.
+    answered : HighlightedAnswers
+        From :func:`answer_highlighted`.
+    strength : HighlightStrength
+        That of the other highlights.
+    batch_size : int
+        Samples per forward pass.
+    seed : int
+        Seed of the backgrounds.
+
+    Returns
+    -------
+    HighlightedAnswers
+        Of the questions whose pictures have free background: their answers, and those under
+        :data:`BACKGROUND`.
+
+    Examples
+    --------
+    >>> own = answer_with_background(model, questions, strength=strength)  # doctest: +SKIP
+    >>> len(own.samples) <= len(questions.samples)  # doctest: +SKIP
+    True
+    """
+    backgrounds = [find_background(sample, seed=seed) for sample in answered.samples]
+    rows = [row for row, own in enumerate(backgrounds) if own is not None]
+    samples = [answered.samples[row] for row in rows]
+    marks = [own for own in backgrounds if own is not None]
+    texts = generate_highlighted(
+        model, samples, marks, strength=strength, max_new_tokens=ANSWER_LENGTH,
+        batch_size=batch_size,
+    )  # fmt: skip
+    kept = {name: [own[row] for row in rows] for name, own in answered.answers.items()}
+    return HighlightedAnswers(samples, {**kept, BACKGROUND: texts})
+
+
 def _answer(
     model: FrozenModel,
     samples: Sequence[Sample],
@@ -373,7 +423,7 @@ def compute_named_gain(captions: HighlightedAnswers, *, seed: int = 0) -> Interv
 
 
 def compute_answer_change(
-    questions: HighlightedAnswers, *, highlight: str, seed: int = 0
+    questions: HighlightedAnswers, *, highlight: str, against: str = PLAIN, seed: int = 0
 ) -> Interval:
     """Compute how much the fraction of exact answers changes with something highlighted.
 
@@ -383,23 +433,25 @@ def compute_answer_change(
         From :func:`answer_highlighted`.
     highlight : str
         What is highlighted, such as :data:`OTHER`.
+    against : str
+        What is highlighted in the answers that these are compared with; by default nothing.
     seed : int
         Seed of the resampling of questions.
 
     Returns
     -------
     Interval
-        The paired difference from the plain answers.
+        The paired difference.
 
     Examples
     --------
     >>> compute_answer_change(questions, highlight=OTHER).value  # doctest: +SKIP
     -0.25
     """
-    plain, marked = (
-        _match(questions.samples, questions.answers[name]) for name in (PLAIN, highlight)
+    first, marked = (
+        _match(questions.samples, questions.answers[name]) for name in (against, highlight)
     )
-    return compute_score_gain(marked, plain, seed=seed)
+    return compute_score_gain(marked, first, seed=seed)
 
 
 def tabulate_effects(

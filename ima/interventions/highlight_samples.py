@@ -150,6 +150,21 @@ def split_objects(sample: Sample) -> tuple[tuple[Box, ...], tuple[Box, ...]]:
     return tuple(groups[0]), tuple(groups[1])
 
 
+def find_background(sample: Sample, *, seed: int) -> Highlight | None:
+    """Draw background as :func:`draw_background` does; None where objects fill the picture.
+
+    Examples
+    --------
+    >>> sample = select_pairs("mini-image-caption", n=1)[0]
+    >>> find_background(sample, seed=0) == draw_background(sample, seed=0)
+    True
+    """
+    try:
+        return draw_background(sample, seed=seed)
+    except ParameterError:
+        return None
+
+
 def draw_background(sample: Sample, *, seed: int) -> Highlight:
     """Draw parts of a picture without objects, about as large as one of its objects.
 

@@ -21,6 +21,7 @@ from ima.interventions.browsing_effects import compare_passes
 from ima.interventions.highlight_marks import Highlight, mark_tokens
 from ima.interventions.highlight_samples import (
     draw_background,
+    find_background,
     find_object_boxes,
     select_pairs,
     select_questions,
@@ -184,6 +185,24 @@ def test_effects_are_tabulated_against_plain_answers(model, captions):
     exact = table[table["metric"] == "questions: exact answers"].set_index("highlighted")["score"]
     assert change.value == pytest.approx(exact[effects.OTHER] - exact[effects.PLAIN])
     assert change.n == 6
+
+
+def test_background_is_highlighted_where_there_is_any(model):
+    samples = select_questions("mini-image-qa", n=24)
+    questions = effects.HighlightedAnswers(
+        samples, {effects.PLAIN: [one.references[0] for one in samples]}
+    )
+    beside = effects.answer_with_background(model, questions, strength=STRONG)
+    free = [one for one in samples if find_background(one, seed=0)]
+    assert [one.id for one in beside.samples] == [one.id for one in free]
+    assert 0 < len(free) < len(samples)
+    # The answers of a picture stay beside it.
+    assert beside.answers[effects.PLAIN] == [one.references[0] for one in free]
+    change = effects.compute_answer_change(
+        beside, highlight=effects.PLAIN, against=effects.BACKGROUND
+    )
+    marked = effects._match(beside.samples, beside.answers[effects.BACKGROUND]).mean()
+    assert change.value == pytest.approx(1 - marked)
 
 
 def test_strengths_are_swept_on_pictures_that_can_switch(model, pairs):
