@@ -140,11 +140,12 @@ def test_a_typed_verdict_is_refused(tmp_path, measured):
         claims.ClaimRecord(**forged)
 
 
-@pytest.mark.parametrize("content", [b"{", b'[{"claim": "F1.1"}]', b"[1]", b"1", b"\xff", None])
+@pytest.mark.parametrize("content", [b"{", b'[{"claim": "F1.1"}]', b"[1]", b"1", b"\xff"])
 def test_a_file_that_is_no_list_of_records_is_named(tmp_path, content):
     path = tmp_path / "x.claims.json"
-    if content is not None:
-        path.write_bytes(content)
+    with pytest.raises(ParameterError, match=r"There is no file .*x\.claims\.json"):
+        claims.read_claim_records(path)
+    path.write_bytes(content)
     with pytest.raises(ParameterError, match=r"x\.claims\.json is not a list of claim records"):
         claims.read_claim_records(path)
 
