@@ -95,8 +95,7 @@ def train_connector(settings: TrainingSettings) -> str:
     _prepare_folder(out, settings)
     if settings.start is not None and accelerator.is_main_process:
         assert model.perception is not None
-        start = model.perception.connector.state_dict()
-        save_weights(start, zoo.make_checkpoint_path(out, 0))
+        _keep_start(model.perception.connector, settings, zoo.make_checkpoint_path(out, 0))
     run = _ConnectorRun(settings, model, data, accelerator)
     result = run.train(out)
     accelerator.wait_for_everyone()
@@ -468,6 +467,21 @@ def _build_connector(
         frames=settings.frames,
     )
     return Connector(queries, seed=settings.seed), True
+
+
+def _keep_start(connector: torch.nn.Module, settings: TrainingSettings, path: Path) -> None:
+    """Save the weights that a training starts from, unless it began before with the same ones."""
+    start = connector.state_dict()
+    if not path.is_file():
+        save_weights(start, path)
+    # After a stage of words, step 0 holds what it learned.
+    elif not settings.word_steps and zoo.hash_state_dict(load_file(path)) != zoo.hash_state_dict(
+        start
+    ):
+        raise ParameterError(
+            f"--start {settings.start} has other weights than when the training in {settings.out} "
+            "began. Begin another one with another --out."
+        )
 
 
 def _copy_start(connector: Connector | PatchProjector, settings: TrainingSettings) -> None:

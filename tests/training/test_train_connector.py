@@ -191,6 +191,30 @@ def test_a_training_starts_from_another_connector(settings, tmp_path, parts):
     assert {path.name for path in tmp_path.iterdir()} == {"caption", "next"}
 
 
+def test_a_start_that_was_trained_anew_is_refused(settings, tmp_path, stopped_at):
+    first = train_connector(settings(out=str(tmp_path / "first"), epochs=1))
+    again = settings(start=first, epochs=2)
+    with stopped_at(1), pytest.raises(KeyboardInterrupt):
+        train_connector(again)
+    shutil.rmtree(first)
+    train_connector(settings(out=str(tmp_path / "first"), epochs=1, seed=5))
+    with pytest.raises(
+        ParameterError, match=r"has other weights than when the training in .* began"
+    ):
+        train_connector(again)
+
+
+def test_a_stage_of_words_after_a_start_stays_step_zero(settings, tmp_path, stopped_at):
+    first = train_connector(settings(out=str(tmp_path / "first"), epochs=1))
+    given = {"start": first, "word_steps": 2, "epochs": 2}
+    whole = train_connector(settings(out=str(tmp_path / "whole"), **given))
+    with stopped_at(1), pytest.raises(KeyboardInterrupt):
+        train_connector(settings(**given))
+    resumed = train_connector(settings(**given))
+    steps = [hash_file(zoo.make_checkpoint_path(Path(path), 0)) for path in (whole, resumed)]
+    assert steps[0] == steps[1]
+
+
 def test_a_connector_of_images_becomes_one_of_frames(settings, tmp_path, data):
     caption = train_connector(settings(out=str(tmp_path / "caption"), epochs=2))
     clips = tmp_path / "clips"
