@@ -48,6 +48,8 @@ DRAWN = "drawn from its description"
 DRAWN_FROM_ANOTHER = "drawn from another description"
 OTHER_CODES = "codes of another picture, decoded"
 OWN_DESCRIPTION, ANOTHER_DESCRIPTION = "its description", "another description"
+#: Arms whose score is a mean over all other samples, and the arm whose captions these are.
+_OF_OTHERS = {OTHER_CODES: TRUE_CODES, DRAWN_FROM_ANOTHER: DRAWN}
 #: Which pictures are read back, in the order of tables: ceilings first, floors last.
 DRAWING_ARMS = (REAL, TRUE_CODES, DRAWN, DRAWN_FROM_ANOTHER, OTHER_CODES)
 #: Positions through which the logit lens looks, in the order of a sequence that reads, then draws.
@@ -170,7 +172,8 @@ def read_back(
     Returns
     -------
     dict of str to ndarray
-        By arm, overlaps ``(sample,)``.
+        By arm, overlaps ``(sample,)``. Those of another picture or description are means over all
+        other samples, and not of the one that was drawn for each.
 
     Examples
     --------
@@ -178,15 +181,38 @@ def read_back(
     >>> read_back(reader, samples, pictures, score=score)["the real picture"]  # doctest: +SKIP
     array([0.5, 1. , 0. ])
     """
-    found = {}
+    texts: dict[str, list[str]] = {}
     for arm, each in pictures.items():
+        if _OF_OTHERS.get(arm) in pictures:
+            continue
         shown = [
             replace(sample, media=partial(_return_pixels, pixels))
             for sample, pixels in zip(samples, each, strict=True)
         ]
-        texts = reader.generate(shown, max_new_tokens=_MAX_NEW_TOKENS)
-        found[arm] = _score_all(samples, texts, score)
-    return found
+        texts[arm] = reader.generate(shown, max_new_tokens=_MAX_NEW_TOKENS)
+    return {
+        arm: _score_all(samples, texts[arm], score)
+        if arm in texts
+        else _score_others(samples, texts[_OF_OTHERS[arm]], score)
+        for arm in pictures
+    }
+
+
+def _score_others(
+    samples: Sequence[Sample], captions: Sequence[str], score: ScoreCaption
+) -> FloatArray:
+    """Score each sample with the captions of all samples of other contents, ``(sample,)``.
+
+    One other sample drawn for each would add its luck, which no interval over samples sees.
+    """
+    contents = np.array([sample.content_key for sample in samples], dtype=object)
+    names, places = np.unique(np.array(captions, dtype=object), return_inverse=True)
+    means = []
+    for sample, content in zip(samples, contents, strict=True):
+        others = places[contents != content]
+        values = {int(own): score(sample, str(names[own])) for own in np.unique(others)}
+        means.append(np.mean([values[int(own)] for own in others]))
+    return np.array(means)
 
 
 def _return_pixels(pixels: _RgbPixels) -> _RgbPixels:

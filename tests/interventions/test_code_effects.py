@@ -94,6 +94,26 @@ def test_each_arm_shows_what_its_name_says(models, samples):
     ))  # fmt: skip
 
 
+def test_the_floor_of_a_drawing_is_a_mean_over_all_others(models, samples):
+    pictures = effects.draw_pictures(models["teal-16"], samples, **DESCRIBE)
+    said = [sample.references[0] for sample in samples]
+
+    class Namer:
+        def generate(self, shown, **_):
+            return said
+
+    found = effects.read_back(Namer(), samples, pictures, **SCORE)
+    assert found[effects.TRUE_CODES].tolist() == [1.0] * 6
+    expected = [
+        np.mean([SCORE["score"](own, other) for at, other in enumerate(said) if at != row])
+        for row, own in enumerate(samples)
+    ]
+    for arm in (effects.OTHER_CODES, effects.DRAWN_FROM_ANOTHER):
+        np.testing.assert_allclose(found[arm], expected)
+    alone = {effects.OTHER_CODES: pictures[effects.OTHER_CODES]}
+    assert effects.read_back(Namer(), samples, alone, **SCORE)[effects.OTHER_CODES].all()
+
+
 def test_another_description_has_other_words(models, samples, monkeypatch):
     given, asked = [replace(samples[at], id=str(at)) for at in (0, 0, 1, 2)], []
     for at, sample in enumerate(given[:2]):
